@@ -75,7 +75,12 @@ def user_changes(
     new_phone: str | None = None,
     clock: Clock = utc_now,
 ) -> int:
-    """Change the e-mail and phone of a user, as in *Mon compte*. None keeps a value, "" deletes the phone."""
+    """Change the e-mail and phone of a user, as in *Mon compte*. None keeps a value, "" deletes the phone.
+
+    Raises :class:`UsageError` if both are None, because there is nothing to change.
+    """
+    if new_email is None and new_phone is None:
+        raise UsageError("Say what the user changes.", "Add --email E-MAIL, --phone PHONE, or both.")
     try:
         number = phone(new_phone) if new_phone else new_phone
     except InvalidField as refused:
@@ -104,7 +109,10 @@ def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_no
 
 @contextmanager
 def _embedded_portal(folder: Path, clock: Clock) -> Iterator[SqlPortal]:
-    """Open and yield the workspace's portal. Raises :class:`UsageError` if the portal is not embedded."""
+    """Open and yield the workspace's portal. Raises :class:`UsageError` if the portal is not embedded.
+
+    Raises :class:`PortalError` if there is no portal yet, because only a run of apply makes one.
+    """
     workspace = load_workspace(folder)
     # checked by the URL, because a portal of another kind may be out of reach or ask for a secret
     if workspace.settings.portal.url.partition(":")[0] not in DATABASES:
@@ -112,7 +120,7 @@ def _embedded_portal(folder: Path, clock: Clock) -> Iterator[SqlPortal]:
             "simulate works on an embedded portal alone.",
             "Use a workspace whose portal is a database: sqlite:///… or postgresql://…",
         )
-    with closing(open_portal_for(workspace, writing=True, clock=clock)) as portal:
+    with closing(open_portal_for(workspace, writing=True, making=False, clock=clock)) as portal:
         assert isinstance(portal, SqlPortal)
         yield portal
 

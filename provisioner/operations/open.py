@@ -60,9 +60,17 @@ def missing_drivers(workspace: Workspace) -> Iterator[Diagnostic]:
 
 
 def open_portal_for(
-    workspace: Workspace, *, writing: bool, clock: Clock = utc_now, parallelism: int = PARALLELISM
+    workspace: Workspace,
+    *,
+    writing: bool,
+    making: bool = True,
+    clock: Clock = utc_now,
+    parallelism: int = PARALLELISM,
 ) -> Portal:
-    """Open the workspace's portal with the rights of the operator that the settings name."""
+    """Open the workspace's portal with the rights of the operator that the settings name.
+
+    ``writing`` and ``making`` are explained in :class:`~provisioner.portal.Access`.
+    """
     place = workspace.settings.portal
     return open_portal(
         Access(
@@ -73,6 +81,7 @@ def open_portal_for(
             public_url=workspace.settings.portal.public_url,
             clock=clock,
             writing=writing,
+            making=making,
             client_id=place.client_id or os.environ.get("PROVISIONER_PORTAL_CLIENT", ""),
             secret=portal_secret(workspace),
             ca_file=place.ca_file,

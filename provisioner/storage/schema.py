@@ -54,7 +54,10 @@ class DatabaseSchema:
 
     def missing(self, name: object) -> ProvisionerError:
         """Return the error for an attempt to open the database ``name``, which does not exist."""
-        return self.error(f"There is no {self.noun} {name}.", f"Check the {self.noun}'s url.")
+        return self.error(
+            f"There is no {self.noun} {name}.",
+            f"Check the {self.noun}'s url; to make a new {self.noun}: provisioner apply",
+        )
 
     def damaged(self, name: object) -> ProvisionerError:
         """Return the error for the database ``name`` with content that no version of this program writes."""

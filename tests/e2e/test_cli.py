@@ -199,6 +199,26 @@ def test_simulate_refuses_other_portals_without_opening_them(shell: Shell, url: 
         assert "simulate works on an embedded portal alone." in said.err
 
 
+def test_simulate_makes_no_portal(shell: Shell) -> None:
+    before = shell.print_of()
+    for words in (["close", CLAIRE], ["client-creates", CLAIRE, "eve@example.fr", "Eve", "Noël"],
+                  ["user-changes", CLAIRE, "--phone", ""], ["requests-app", CLAIRE, "Scan"],
+                  ["activate", "https://example.com/x"]):  # fmt: skip
+        said = shell("simulate", *words)
+        assert said.code == 1
+        assert f"There is no portal {shell.folder / 'portal.db'}." in said.err
+        assert "provisioner apply" in said.err
+        assert shell.print_of() == before
+
+
+def test_simulate_user_changes_needs_a_change(applied: Shell) -> None:
+    before = applied.tables()
+    said = applied("simulate", "user-changes", CLAIRE)
+    assert said.code == 64
+    assert "--email" in said.err
+    assert applied.tables() == before
+
+
 # --- completion in the shell ---
 
 
