@@ -109,6 +109,8 @@ def _say(sentence: str, remedy: str) -> None:
 
 
 def _report(problem: ProvisionerError, invocation: Invocation) -> None:
+    from provisioner.render.commands import in_folder
+
     if problem.diagnostics:
         from provisioner.commands.report import show_problems
         from provisioner.errors import WorkspaceError
@@ -118,7 +120,10 @@ def _report(problem: ProvisionerError, invocation: Invocation) -> None:
         with suppress(WorkspaceError):
             root = find_workspace(root)
         show_problems(invocation.console(), root, problem.diagnostics)
-    _say(f"Error: {problem.sentence}", problem.remedy)
+    _say(
+        f"Error: {in_folder(problem.sentence, invocation.given_folder)}",
+        in_folder(problem.remedy, invocation.given_folder),
+    )
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

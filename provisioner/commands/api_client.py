@@ -80,7 +80,8 @@ def everyone(
         state = f"disabled {client.disabled[:10]}" if client.disabled else f"since {client.created[:10]}"
         console.answer(f"{client.id}  {client.role:<17} {may:<17} {state:<20} {printable(client.name)}")
     if not found:
-        console.answer("No client may log in yet. To make one: provisioner api-client add NAME --role ROLE")
+        advice = "To make one: provisioner api-client add NAME --role ROLE"
+        console.answer(f"No client may log in yet. {console.in_folder(advice)}")
     return 0
 
 

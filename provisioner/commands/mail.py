@@ -84,9 +84,8 @@ def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
     for entry in letters:
         counts[entry.state] = counts.get(entry.state, 0) + 1
         detail = f" ({printable(entry.detail)})" if entry.detail else ""
-        console.answer(
-            f"{entry.state:<10} {entry.changed}  {printable(entry.letter.recipient)}{detail}{_advice(entry)}"
-        )
+        advice = console.in_folder(detail + _advice(entry))
+        console.answer(f"{entry.state:<10} {entry.changed}  {printable(entry.letter.recipient)}{advice}")
     words = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     console.answer(words + "." if words else "No e-mail has been owed so far.")
     return 0
@@ -186,7 +185,7 @@ def settle(
             else:
                 ledger.outbox.resend(entry.letter.key)
     word = "counts as sent" if sent else "is owed once more; to send it: provisioner mail send"
-    console.answer(f"The welcome e-mail to {printable(found[0].letter.recipient)} {word}")
+    console.answer(f"The welcome e-mail to {printable(found[0].letter.recipient)} {console.in_folder(word)}")
     return 0
 
 

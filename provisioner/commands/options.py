@@ -41,11 +41,23 @@ class Invocation:
 
         return printable(shlex.join(["provisioner", *self.arguments]))
 
+    @property
+    def given_folder(self) -> str:
+        """The folder given with ``-C``, quoted for the shell; "" for the current folder."""
+        from provisioner.render.sanitize import printable
+
+        return printable(shlex.quote(str(self.folder))) if self.folder != Path() else ""
+
     def console(self) -> Console:
         """Return the console of this process."""
         from provisioner.terminal.console import system_console
 
-        return system_console(no_color=self.no_color, verbose=self.verbose, invocation=self.command)
+        return system_console(
+            no_color=self.no_color,
+            verbose=self.verbose,
+            invocation=self.command,
+            folder=self.given_folder,
+        )
 
     def tracing(self, console: Console) -> AbstractContextManager[None]:
         """Return a context manager that writes the trace where ``--verbose`` and ``--log`` request it."""

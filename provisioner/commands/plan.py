@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from provisioner.model import Clock
 from provisioner.operations.open import utc_now
 from provisioner.operations.pipeline import plan_workspace, select_addresses
 from provisioner.planning.plan import Plan
+from provisioner.render.commands import problem_in_folder
 from provisioner.render.formats import FORMATS
-from provisioner.render.sanitize import escape_json, printable
+from provisioner.render.sanitize import escape_json
 from provisioner.render.text import render_plan
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import counting
@@ -58,7 +61,7 @@ def plan(
     if as_json:
         warn_if_unguarded(planned.plan, console)
     if saved is not None:
-        console.say(f"Saved. To do exactly this: provisioner apply {printable(str(saved))}")
+        console.say(f"Saved. To do exactly this: provisioner apply {shlex.quote(str(saved))}")
     if not planned.plan.applyable:
         if out is not None:
             console.say("Not saved, because it cannot be applied.")
@@ -79,6 +82,11 @@ def show(
 
 def show_text(plan: Plan, console: Console) -> None:
     """Print the plan as text on stdout."""
+    plan = replace(
+        plan,
+        notices=tuple(notice._replace(detail=console.in_folder(notice.detail)) for notice in plan.notices),
+        diagnostics=tuple(problem_in_folder(problem, console.folder) for problem in plan.diagnostics),
+    )
     console.answer(render_plan(plan, width=console.width, colour=console.colour, unicode=console.unicode))
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES
+from provisioner.render.commands import problem_in_folder
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import read_bytes
 
 
 def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
     """Print the problems on stderr, each with the line of the file in ``workspace_root`` that causes it."""
-    found = list(problems)
+    found = [problem_in_folder(problem, console.folder) for problem in problems]
     if found:
         from provisioner.render.diagnostics import render_problems
 

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from provisioner.errors import Cancelled
+from provisioner.render.commands import in_folder
 from provisioner.render.sanitize import printable_lines
 
 
@@ -29,14 +30,20 @@ class Console:
     """True if stderr is a terminal on which a progress line can be redrawn in place."""
     invocation: str = ""
     """The command line as the user typed it; the user runs it again to complete an interrupted run."""
+    folder: str = ""
+    """The folder given with ``-C``, quoted for the shell; "" if none was given."""
+
+    def in_folder(self, text: str) -> str:
+        """Return the text with the ``-C`` of this command line in each command that the text names."""
+        return in_folder(text, self.folder)
 
     def answer(self, text: str) -> None:
         """Write the result of the command on stdout."""
         self.stdout.write(text if text.endswith("\n") else text + "\n")
 
     def say(self, text: str) -> None:
-        """Write a progress message or a warning on stderr, with unprintable characters escaped."""
-        self.say_rendered(printable_lines(text))
+        """Write a progress message or a warning on stderr. Escape unprintable characters; add ``-C``."""
+        self.say_rendered(printable_lines(self.in_folder(text)))
 
     def say_rendered(self, text: str) -> None:
         """Write a text, which may have colours, on stderr. Unprintable characters must be escaped already."""
@@ -59,7 +66,9 @@ class Console:
         return answer.strip() == "yes"
 
 
-def system_console(*, no_color: bool = False, verbose: bool = False, invocation: str = "") -> Console:
+def system_console(
+    *, no_color: bool = False, verbose: bool = False, invocation: str = "", folder: str = ""
+) -> Console:
     """Return the console of this process.
 
     ``no_color``, NO_COLOR, TERM=dumb and a piped stdout turn off colour. CI, a piped stdin and a piped stdout
@@ -85,6 +94,7 @@ def system_console(*, no_color: bool = False, verbose: bool = False, invocation:
         bar=not (verbose or environment.get("TERM") == "dumb" or environment.get("CI"))
         and sys.stderr.isatty(),
         invocation=invocation,
+        folder=folder,
     )
 
 

@@ -207,7 +207,7 @@ def test_suspended_run_writes_nothing_after_another_took_over(
         capsys.readouterr()
         assert run(["-C", str(remote.folder), "unlock"]) == 0
         said = capsys.readouterr()
-        found = re.search(r"provisioner unlock (\S+)", said.out + said.err)
+        found = re.search(r"provisioner (?:-C \S+ )?unlock (\S+)", said.out + said.err)
         assert found, said
         assert run(["-C", str(remote.folder), "unlock", found[1]]) == 0
         assert apply(remote.folder) == 0

@@ -116,7 +116,7 @@ def test_without_a_lock_timeout_the_second_run_names_the_holder(tmp_path: Path) 
         _, err = second.communicate(timeout=60)
         assert second.returncode == 6
         assert "locked by" in err
-        assert "provisioner unlock" in err
+        assert f"provisioner -C {folder} unlock" in err
     held.close()
     assert not (folder / "portal.db").exists()
 

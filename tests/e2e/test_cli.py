@@ -22,11 +22,12 @@ from pathlib import Path
 
 import click
 import pytest
-from shell_support import BAKERY, CLAIRE, ROOT, Shell, process
+from shell_support import BAKERY, CLAIRE, ROOT, Said, Shell, process
 from smtp_support import CUT, smtp_server
 
 from provisioner.cli import cli, run
 from provisioner.commands.options import Command, Group
+from provisioner.render.commands import COMMANDS, in_folder
 from provisioner.render.formats import FORMATS
 
 
@@ -150,6 +151,60 @@ def test_every_command_that_a_sentence_names_exists() -> None:
     for verb, word in sorted(named):
         command = cli.commands[verb]
         assert not isinstance(command, click.Group) or word in command.commands, (verb, word)
+
+
+def test_the_commands_that_get_a_folder_are_those_that_use_one() -> None:
+    assert sorted(COMMANDS) == sorted(set(cli.commands) - {"init", "explain", "schema", "completion"})
+
+
+@pytest.mark.parametrize(
+    ("text", "located"),
+    [
+        ("provisioner portal users", "provisioner -C o portal users"),
+        ("To see it: provisioner plan\n    provisioner show x", "To see it: provisioner -C o plan\n"
+         "    provisioner -C o show x"),
+        ("See (provisioner plan --json)", "See (provisioner -C o plan --json)"),
+        ("apply, or provisioner mail send, sends it.", "apply, or provisioner -C o mail send, sends it."),
+        ("was taken away, by provisioner unlock", "was taken away, by provisioner unlock"),
+        ("make one: provisioner init FOLDER", "make one: provisioner init FOLDER"),
+        ("To finish: provisioner -C o apply", "To finish: provisioner -C o apply"),
+        ("Check provisioner.yaml: provisioner planned", "Check provisioner.yaml: provisioner planned"),
+    ],
+)  # fmt: skip
+def test_a_command_to_copy_gets_the_folder(text: str, located: str) -> None:
+    assert in_folder(text, "o") == located
+    assert in_folder(text, "") == text
+
+
+def test_every_command_that_is_printed_keeps_the_folder_given(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder has a space, so it must be quoted. Each printed command is copied and run as it is."""
+    shell.folder = shell.folder.rename(tmp_path / "the firm")
+    monkeypatch.chdir(tmp_path)
+
+    def there(*words: str) -> Said:
+        code = run(["-C", "the firm", *words])
+        return Said(code, *capsys.readouterr())
+
+    command = "provisioner -C 'the firm'"
+    assert there("plan", "--out", "a plan").err == f"Saved. To do exactly this: {command} apply 'a plan'\n"
+    shell.edit(BAKERY, "Claire", "Clara")
+    assert f"Make a new plan: {command} plan --out" in there("apply", "a plan").err
+    assert there("apply", "--auto-approve").code == 0
+    assert f"To see the runs: {command} history" in there("history", "9").err
+    assert f"To send another one: {command} mail send {CLAIRE} --again" in there("mail", "send", CLAIRE).err
+    shell.edit(BAKERY, CLAIRE, "new@boulangerie-martin.fr")
+    text, data = there("plan").out, there("plan", "--json").out
+    assert not re.search(r"provisioner (?!-C)[a-z-]+ ", " ".join(text.split()))
+    assert "the firm" not in data
+
+
+def test_init_names_the_folder_that_it_made(shell: Shell, tmp_path: Path) -> None:
+    made = tmp_path / "new firm"
+    answer = f"A workspace in {made}: edit provisioner.yaml and clients/, then run"
+    assert shell("init", made).out == f"{answer} provisioner -C '{made}' plan.\n"
+    assert f"Go on with: provisioner -C '{made}' validate" in shell("init", made).err
 
 
 def commands_of(group: click.Group) -> Iterator[Command]:
@@ -541,7 +596,8 @@ def test_a_letter_in_unknown_state_waits_for_settle(shell: Shell) -> None:
     unknown = [row["user"] for row in json.loads(shell("mail", "status", "--json").out)]
     assert len(unknown) == 2
     said = shell("plan", "--target", "company:004512").out
-    assert "provisioner mail settle" in " ".join(said.split())
+    for user in unknown:
+        assert f"settle {user} --sent or --resend" in " ".join(said.split())
     assert shell("mail", "send", unknown[0]).code == 64
     before = shell.tables()
     for words in ([], ["--sent", "--resend"]):

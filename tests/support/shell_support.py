@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -46,7 +48,10 @@ class Said:
 
 
 class Shell:
-    """The command line of the program in one workspace."""
+    """The command line of the program in one workspace.
+
+    The output is as if the command had been typed in the folder: the commands that it names lack ``-C``.
+    """
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
@@ -56,8 +61,10 @@ class Shell:
         self._capsys.readouterr()
         code = run(["-C", str(folder or self.folder), *map(str, words)])
         said = self._capsys.readouterr()
+        here = re.escape(shlex.quote(str(folder or self.folder)))
+        out, err = (re.sub(rf"provisioner\s+-C {here}\s+", "provisioner ", text) for text in said)
         assert "Traceback" not in said.out + said.err
-        return Said(code, said.out, said.err)
+        return Said(code, out, err)
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / file
