@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provisioner.diagnostics import count_of
-from provisioner.errors import UsageError
 from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
 from provisioner.operations.open import read_snapshot, utc_now
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
-from provisioner.workspace.files import is_taken, make_folder, write_private
+from provisioner.workspace.files import make_folder, require_free, write_private
 from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
 
@@ -22,8 +21,7 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
     Raises :class:`UsageError` if ``destination`` exists and is not an empty folder.
     """
     workspace = load_workspace(folder)
-    if is_taken(destination):
-        raise UsageError(f"{destination} is not an empty folder.", "Name a folder that does not exist yet.")
+    require_free(destination)
     snapshot = read_snapshot(workspace, clock)
     files = export_workspace(
         snapshot.state,

@@ -164,8 +164,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     import shutil
     import tempfile
 
-    if is_taken(path):
-        raise UsageError(f"{path} is not an empty folder.", "Name a folder that does not exist yet.")
+    require_free(path)
     make_folder(path.absolute().parent)
     try:
         temporary = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=".provisioner-"))
@@ -190,14 +189,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         ) from problem
 
 
-def is_taken(path: Path) -> bool:
-    """Return True if the path exists and is not an empty folder; a broken link counts as existing. Raises
-    :class:`WorkspaceError` if the path cannot be read.
+def require_free(path: Path) -> None:
+    """Raise :class:`UsageError` if the path exists and is not an empty folder, and :class:`WorkspaceError` if
+    it cannot be read. A broken link counts as existing.
     """
     try:
-        return os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
+        if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+            return
+        kind = "a file, not a folder" if path.is_file() else "not an empty folder"
     except OSError as problem:
         raise _unreadable(path, problem) from problem
+    raise UsageError(f"{path} is {kind}.", "Name a folder that does not exist yet.")
 
 
 def sync_folder(folder: Path) -> None:

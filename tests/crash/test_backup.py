@@ -314,10 +314,12 @@ def test_backup_replaces_nothing(applied: Shell, tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in (tmp_path / "empty").iterdir()}
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
-    for taken in ("empty", "file", "link"):
-        said = applied("backup", tmp_path / taken)
-        assert said.code == 64
-        assert f"{tmp_path / taken} is not an empty folder." in said.err
+    folder = "not an empty folder"
+    for taken, kind in {"empty": folder, "file": "a file, not a folder", "link": folder}.items():
+        for command in ("backup", "export"):
+            said = applied(command, tmp_path / taken)
+            assert said.code == 64
+            assert f"{tmp_path / taken} is {kind}." in said.err
     assert {file: file.read_bytes() for file in (tmp_path / "empty").iterdir()} == before
     assert (tmp_path / "file").read_text() == "mine"
 
