@@ -354,10 +354,11 @@ class HttpClient:
                     "If its certificate comes from an authority of your own, name that: "
                     "portal: {ca_file: FILE}",
                 )
-            # an SSLError without a reason only means that the handshake was interrupted
-            if isinstance(cause, ssl.SSLError) and cause.reason and "WANT" not in cause.reason:
+            # an SSLError without a library only means that the handshake was interrupted
+            if isinstance(cause, ssl.SSLError) and cause.library and "WANT" not in (cause.reason or ""):
+                reason = cause.reason or cause.strerror
                 return PortalError(
-                    f"{self.server} does not speak TLS as it should ({cause.reason}). Nothing was sent.",
+                    f"{self.server} does not speak TLS as it should ({reason}). Nothing was sent.",
                     "Check the host and the port of portal: url:",
                 )
             if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
