@@ -140,8 +140,9 @@ def apply_plan(
     portal has changed since, :class:`Locked` if another run has the ledger or the portal, and
     :class:`MailError` if a letter cannot be rendered or the mail transport cannot be used. At any time,
     raises :class:`LockLost` if another run has taken over, and :class:`PortalError` or :class:`LedgerError`
-    for a failed write. Steps and letters that were refused raise nothing: ``report.complete`` is False,
-    ``report.undone`` has these steps with the reasons, and ``report.letters.trouble`` has the letters.
+    for a failed write; ``exit_code`` is 7 instead of 1 if something may have been written before. Steps and
+    letters that were refused raise nothing: ``report.complete`` is False, ``report.undone`` has these steps
+    with the reasons, and ``report.letters.trouble`` has the letters.
 
     >>> workspace = load_workspace(folder)
     >>> report = apply_plan(workspace, make_plan(workspace), stop=lambda: True)

@@ -79,7 +79,10 @@ class LockLost(Locked):
 
 
 class Partial(ProvisionerError):
-    """The run ended, but some steps or letters were not completed; the output names each of them."""
+    """The run ended, but some steps or letters were not completed; the output names each of them.
+
+    An error with exit code 1 that ends ``apply`` after its first write gets the exit code of this class.
+    """
 
     exit_code = 7
 

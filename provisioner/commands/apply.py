@@ -10,7 +10,7 @@ from pathlib import Path
 
 from provisioner.commands.letters import letter_progress, parked_at_ctrl_c, say_parked, say_trouble
 from provisioner.commands.plan import show_text, warn_if_unguarded
-from provisioner.errors import Blocked, Cancelled, Partial, UsageError
+from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, UsageError
 from provisioner.model import Clock, NoticeKind
 from provisioner.operations.apply import ApplyReport, Outcome, apply_plan
 from provisioner.operations.open import PARALLELISM, utc_now
@@ -56,7 +56,7 @@ def apply(
         return 0
     if planfile is None and not auto_approve and planned.plan.has_changes:
         _ask(console, may_ask)
-    with parked_at_ctrl_c(console, workspace):
+    with parked_at_ctrl_c(console, workspace), _to_finish_in_remedy(console):
         report = apply_plan(
             workspace,
             planned.plan,
@@ -107,6 +107,22 @@ def _line(outcome: Outcome, number: int, total: int) -> str:
     return f"{place} {step}: {outcome.verdict} ({printable(outcome.problem)})"
 
 
+def _to_finish(console: Console) -> str:
+    again = console.invocation or "provisioner apply"
+    return f"To finish: {again} (what is done stays done, no e-mail goes out twice)"
+
+
+@contextmanager
+def _to_finish_in_remedy(console: Console) -> Iterator[None]:
+    """Add to the remedy of an error that ends the run halfway how to finish the run."""
+    try:
+        yield
+    except ProvisionerError as problem:
+        if problem.exit_code == Partial.exit_code:
+            problem.remedy = f"{problem.remedy}\n  {_to_finish(console)}".lstrip()
+        raise
+
+
 def _exit_code(report: ApplyReport) -> int:
     if report.stopped:
         return Cancelled.exit_code
@@ -124,7 +140,6 @@ def _conclude(report: ApplyReport, console: Console, workspace: Workspace) -> No
     say_trouble(console, report.letters)
     say_parked(console, workspace)
     if _exit_code(report):
-        again = console.invocation or "provisioner apply"
-        console.say(f"\nTo finish: {again} (what is done stays done, no e-mail goes out twice)")
+        console.say(f"\n{_to_finish(console)}")
     word = "Stopped" if report.stopped else "Applied in part" if _exit_code(report) else "Applied"
     console.answer(f"{word}: {report.in_words()}.")

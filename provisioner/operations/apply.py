@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from provisioner.diagnostics import count_of
-from provisioner.errors import ProvisionerError
+from provisioner.errors import Partial, ProvisionerError
 from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxState
@@ -190,8 +190,18 @@ def _recorded_run(
         # an error while writing to the ledger must not hide the error that ends the run
         with suppress(ProvisionerError):
             ledger.journal.end(f"{report.in_words()}; {problem.sentence}")
+        if problem.exit_code == ProvisionerError.exit_code and _may_have_written(report, ledger):
+            problem.exit_code = Partial.exit_code
         raise
     ledger.journal.end(report.in_words())
+
+
+def _may_have_written(report: ApplyReport, ledger: Ledger) -> bool:
+    unsettled = False
+    with suppress(ProvisionerError):
+        # the portal may have received a step whose outcome this run could not read or record
+        unsettled = bool(ledger.snapshot().unsettled)
+    return bool(report.done or unsettled)
 
 
 def _read_settled(portal: Portal, ledger: Ledger, say: Callable[[str], None]) -> Snapshot:

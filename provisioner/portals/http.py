@@ -135,6 +135,7 @@ class HttpClient:
         self._ca_file = ca_file
         self._connections = connections
         self._secrets = {secret for secret in secrets if secret}
+        self._answered = False
         self._transport = self._open_transport(parts.scheme)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"web {self.server}", daemon=True)
@@ -258,7 +259,7 @@ class HttpClient:
                     return await self._try(request, token, deadline)
         how = "gave no usable answer" if attempts.outcome_unknown else "cannot be reached"
         remedy = "Try again in a while."
-        if attempts.outcome_unknown and self.server.startswith("http://"):
+        if attempts.outcome_unknown and not self._answered and self.server.startswith("http://"):
             remedy += " If it speaks TLS, its address begins with https://."
         raise NoResponse(
             f"{self.server} {how}: {last}.", remedy, outcome_unknown=attempts.outcome_unknown
@@ -284,6 +285,7 @@ class HttpClient:
         except (httpx2.TransportError, OSError) as problem:
             raise _Retryable(self._cause_text(problem), outcome_unknown=True) from None
         self._require_answer(reply)
+        self._answered = True
         return reply
 
     def _require_answer(self, reply: HttpResponse) -> None:

@@ -188,6 +188,19 @@ def test_lost_response_is_requested_again_a_few_times(fault: str) -> None:
     assert server.sent < 5 * limits.MAX_REPLY_BYTES
 
 
+def test_server_that_has_answered_is_not_said_to_speak_tls() -> None:
+    hung_up = REPEATED["hangs up"][0]
+    with http_server(once(lambda _: reply(200, {}), hung_up)) as server:
+        web = HttpClient(server.url)
+        try:
+            web.run(web.request(READING, BearerToken(TOKEN)))
+            with pytest.raises(NoResponse) as caught:
+                web.run(web.request(READING, BearerToken(TOKEN)))
+        finally:
+            web.close()
+    assert caught.value.remedy == "Try again in a while."
+
+
 @pytest.mark.parametrize("fault", REPEATED)
 def test_response_lost_once_has_no_effect(fault: str) -> None:
     """If one response is lost, the repeated request succeeds."""

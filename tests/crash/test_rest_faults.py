@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -102,6 +103,31 @@ def test_run_succeeds_with_each_response_lost_once(remote: Firm, capsys: pytest.
     assert nothing_to_do(remote.folder, capsys)
 
 
+@pytest.mark.parametrize(
+    ("dies_at", "code", "done"), [("PUT /v1/leases", 1, ""), ("PUT /v1/companies", 7, "1 step")]
+)
+def test_portal_that_dies_halfway_leaves_a_run_applied_in_part(
+    dies_at: str, code: int, done: str, remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If the portal dies after a step, the exit code is 7, and the output says how to finish the run."""
+    dead = threading.Event()
+
+    def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
+        if f"{asked.method} {asked.path}".startswith(dies_at):
+            dead.set()
+        return [RESET] if dead.is_set() else answer()
+
+    remote.spoilt(spoil)
+    assert apply(remote.folder) == code
+    said = capsys.readouterr().err
+    assert (f"Stopped after {done}." in said) is bool(done)
+    assert (f"To finish: provisioner -C {remote.folder} apply --auto-approve (what is" in said) is bool(done)
+    assert "https://" not in said
+    remote.spoilt(faithful)
+    assert apply(remote.folder) == 0
+    require_done_once(remote)
+
+
 @pytest.mark.parametrize("what", ["POST /v1/companies", "PUT /v1/companies", "POST /v1/users"])
 def test_step_without_a_response_is_looked_up(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
@@ -137,7 +163,7 @@ def test_step_with_unknown_outcome_stops_the_run_and_is_found_by_the_next(
         return answer()
 
     remote.spoilt(spoil)
-    assert apply(remote.folder) == 1
+    assert apply(remote.folder) == 7
     said = capsys.readouterr()
     assert "gave no usable answer" in said.err
     assert remote.letters == {}
@@ -238,7 +264,7 @@ def test_any_response_instead_of_a_receipt_loses_nothing(
     code = apply(remote.folder)
     assert "Traceback" not in capsys.readouterr().err
     # with an answer that is none, what was done is looked up; with a lie, the run stops
-    assert code in (0, 1)
+    assert code in (0, 7)
     if code:
         assert remote.letters == {}
     remote.spoilt(faithful)

@@ -169,7 +169,7 @@ def test_run_whose_service_stays_down_is_finished_by_the_next_run(
 
     remote.spoilt(spoil)
     try:
-        assert apply(remote.folder) == 1
+        assert apply(remote.folder) == 7
         said = capsys.readouterr()
         assert "gave no usable answer" in said.err
     finally:

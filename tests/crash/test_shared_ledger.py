@@ -255,8 +255,8 @@ def test_a_run_stopped_within_a_write_blocks_no_other_run(
         assert apply(shared.folder("second")) == 0, boundary
         os.kill(stopped, signal.SIGCONT)
         late = ended(stopped)
-        # 1: it was at its end and the second run had nothing to do, so the lock was free
-        assert late in (1, 6), boundary
+        # 1 or 7: it was at its end and the second run had nothing to do, so the lock was free
+        assert late in (1, 6, 7), boundary
         refused += late == 6
         assert sorted(shared.letters().values()) == [1, 1], boundary
         shutil.rmtree(shared.base)
