@@ -63,8 +63,9 @@ def back_up(workspace: Workspace, destination: Path, clock: Clock) -> Backup:
     elif command := portal.dump_command(PORTAL_SCHEMA):
         notes.append(
             f"The portal {portal} is not in this backup, because it is in PostgreSQL. Dump it too, while no "
-            f"run is at work (provisioner lock): {command}. If a run begins before that dump is made, keep "
-            "the order: dump the portal first, then back up the ledger again."
+            "run is at work (provisioner lock) and no letter is owed (provisioner mail status): "
+            f"{command}. If a run begins before that dump is made, keep the order: dump the portal first, "
+            "then back up the ledger again."
         )
         portal = None
     with _pinned(ledger, portal) as (copy_ledger, copy_portal), new_folder(destination) as folder:

@@ -422,7 +422,7 @@ def test_portal_in_postgres_is_left_to_pg_dump(applied: Shell, tmp_path: Path) -
     assert (said.code, said.out) == (0, f"Backed up into {tmp_path / 'backup'}: ledger.db.\n")
     words = " ".join(said.err.split())
     assert "The portal postgresql://ann@127.0.0.1:1/access is not in this backup" in words
-    assert "pg_dump --schema=provisioner_portal." in words
+    assert "no letter is owed (provisioner mail status): pg_dump --schema=provisioner_portal." in words
     assert "dump the portal first, then back up the ledger again" in words
     assert letters(tmp_path / "backup" / "ledger.db")
 
