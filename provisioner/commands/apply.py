@@ -14,7 +14,7 @@ from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, Us
 from provisioner.model import Clock, NoticeKind
 from provisioner.operations.apply import ApplyReport, Outcome, apply_plan
 from provisioner.operations.open import PARALLELISM, utc_now
-from provisioner.operations.pipeline import plan_workspace, select_addresses
+from provisioner.operations.pipeline import PlannedWorkspace, plan_workspace, select_addresses
 from provisioner.operations.saved_plan import load_saved_plan
 from provisioner.planning.plan import Plan
 from provisioner.portal import Verdict
@@ -52,7 +52,7 @@ def apply(
         raise Blocked(
             "This plan cannot be applied; nothing was written.", "Mend what it lists, then plan again."
         )
-    if not _anything_to_do(planned.plan):
+    if not (_anything_to_do(planned.plan) or _ends_restore(planned)):
         return 0
     if planfile is None and not auto_approve and planned.plan.has_changes:
         _ask(console, may_ask)
@@ -78,6 +78,11 @@ def _anything_to_do(plan: Plan) -> bool:
     return bool(
         plan.has_changes or plan.adoptions or any(notice.kind in left_behind for notice in plan.notices)
     )
+
+
+def _ends_restore(planned: PlannedWorkspace) -> bool:
+    """Return True if the ledger was restored: the end of a run ends the warning, also if nothing is to do."""
+    return planned.complete and any(problem.code == "restored" for problem in planned.plan.diagnostics)
 
 
 def _ask(console: Console, may_ask: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from boundaries import apply, workspace
 from crash_support import ended, forked, posting, received, write_output_to
-from shell_support import Shell
+from shell_support import CLAIRE, Shell
 from smtp_support import Server, smtp_server
 
 from provisioner.embedded.activation_links import hash_of
@@ -305,6 +305,19 @@ def test_backup_changes_nothing_in_the_workspace(applied: Shell, tmp_path: Path)
     before, rows = sorted(applied.print_of()), applied.tables()
     assert applied("backup", tmp_path / "backup").code == 0
     assert (sorted(applied.print_of()), applied.tables()) == (before, rows)
+    assert "restored" not in applied("plan").out
+
+
+def test_apply_without_changes_ends_the_warning_of_a_restored_ledger(applied: Shell, tmp_path: Path) -> None:
+    assert applied("backup", tmp_path / "backup").code == 0
+    for name in PAIR:
+        shutil.copyfile(tmp_path / "backup" / name, applied.folder / name)
+    assert "Ledger restored from a backup" in " ".join(applied("plan").out.split())
+    # a part of the plan does not show that the whole ledger is right
+    assert applied("apply", "--auto-approve", "--target", f"user:{CLAIRE}").code == 0
+    assert "restored" in applied("plan").out
+    said = applied("apply")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "Applied: 0 steps done, 0 e-mails sent.")
     assert "restored" not in applied("plan").out
 
 
