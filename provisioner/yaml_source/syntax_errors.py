@@ -36,6 +36,11 @@ _MISALIGNED = _SyntaxHint(
     "", "This line is aligned with nothing above it.", "Align it with the lines that it belongs to."
 )
 
+_UNCLOSED = {
+    "[": _SyntaxHint("", "The list opened here with [ is not closed.", "Close the list with ]."),
+    "{": _SyntaxHint("", "The mapping opened here with { is not closed.", "Close the mapping with }."),
+}
+
 _HINTS = (
     _SyntaxHint(
         r"could not find expected ':'",
@@ -102,6 +107,10 @@ def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tu
     ``message`` is the parser's own message, ``index`` the offset at which the parser stopped, and ``opened``
     the offset at which the unfinished construct begins.
     """
+    bracket = len(text[:index].rstrip()) - 1
+    if text[bracket : bracket + 1] in ("[", "{") and "node content" in message and not text[index:].strip():
+        unclosed = _UNCLOSED[text[bracket]]
+        return unclosed.sentence, unclosed.remedy, bracket
     hint = _by_text(message, text, index)
     hint = hint or next((hint for hint in _HINTS if re.search(hint.pattern, message)), None)
     if hint is None:

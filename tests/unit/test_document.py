@@ -266,7 +266,7 @@ def test_reading_continues_after_a_refusal_and_reports_in_order() -> None:
     text = "a: &x 1\nb: *x\n<<: {c: 1}\n? [k]\n: !t v\nb: 2\ne: \u202e\nf: [\n"
     assert positions_of(text) == [
         "yaml-unsafe 1:4", "yaml-unsafe 2:4", "yaml-unsafe 3:1", "yaml-unsafe 4:3", "yaml-unsafe 5:3",
-        "yaml-duplicate-key 6:1", "yaml-unsafe 7:4", "yaml-syntax 9:1",
+        "yaml-duplicate-key 6:1", "yaml-unsafe 7:4", "yaml-syntax 8:4",
     ]  # fmt: skip
 
 
@@ -354,6 +354,9 @@ def test_file_that_is_not_utf8_is_reported_at_the_first_wrong_byte(
         ('name: "L" Atelier\n', "1:11", "More text follows where a value has already ended."),
         ("a: [b, c\nd: e\n", "1:4", "opened here with [ is not closed, or lacks a comma: line 2, column 2."),
         ('a: ["b" "c"]\n', "1:4", "lacks a comma: line 1, column 9."),
+        ("a: [", "1:4", "The list opened here with [ is not closed."),
+        ("a: [\n\n", "1:4", "The list opened here with [ is not closed."),
+        ("a: 1\nb: {\n", "2:4", "The mapping opened here with { is not closed."),
         ("a: {b: c\nd: e\n", "1:4", "The mapping opened here with { is not closed, or lacks a comma"),
         ("a:\n    b: 1\n  c: 2\n", "3:3", "This line is aligned with nothing above it."),
         ("u:\n  - a: 1\n - b: 2\n", "3:2", "This line is aligned with nothing above it."),
