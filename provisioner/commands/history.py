@@ -27,6 +27,9 @@ def history(folder: Path, run: int | None, console: Console, *, most: int = 20, 
     ledger = ledger_location(load_workspace(folder))
     if run is not None:
         return _steps(ledger, run, console, as_json)
+    # a run that had begun before the lock was seen free, and has no end after that, is not at work
+    begun = {entry.id for entry in read_runs(ledger, most)}
+    begun = begun if read_lock(ledger) is None else set()
     runs = read_runs(ledger, most)
     if as_json:
         console.answer(printable_json([entry._asdict() for entry in runs]))
@@ -34,7 +37,8 @@ def history(folder: Path, run: int | None, console: Console, *, most: int = 20, 
         console.answer("Nothing has been applied yet.")
     else:
         for entry in runs:
-            outcome = entry.outcome if entry.ended else "interrupted, or still at work"
+            unfinished = "interrupted" if entry.id in begun else "interrupted, or still at work"
+            outcome = entry.outcome if entry.ended else unfinished
             console.answer(
                 f"{entry.id:>4}  {entry.began}  {printable(entry.owner)}  {printable(entry.command)}  "
                 f"plan {entry.digest[:12]}\n      {printable(outcome)}"
