@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> int:
         command = problem.ctx.command_path if problem.ctx else "provisioner"
         # click lists the valid choices one per line, each after a tab
         message = problem.format_message().replace("\n\t", " ")
-        _say(f"Error: {message}", f"To see what it takes: {command} --help")
+        _say(f"Error: {message}", _usage_remedy(problem, command))
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         done = " (what is done stays done)" if {"apply", "mail"} & set(arguments) else ""
@@ -98,6 +98,12 @@ def run(arguments: list[str]) -> int:
     except RecursionError:
         _say("Error: The input is nested too deeply.", "Simplify it.")
         return 1
+
+
+def _usage_remedy(problem: click.UsageError, command: str) -> str:
+    if isinstance(problem, click.NoSuchOption) and problem.option_name in ("-C", "--chdir"):
+        return f"Write it before the command: {command.replace(' ', ' -C FOLDER ', 1)}"
+    return getattr(problem, "remedy", "") or f"To see what it takes: {command} --help"
 
 
 def _say(sentence: str, remedy: str) -> None:
@@ -237,7 +243,8 @@ cli.declare(
     "\b\n"
     'bash: add to ~/.bashrc: eval "$(provisioner completion bash)"\n'
     'zsh:  add to ~/.zshrc:  eval "$(provisioner completion zsh)"\n'
-    "fish: provisioner completion fish > ~/.config/fish/completions/provisioner.fish",
+    "fish: provisioner completion fish\n"
+    "      > ~/.config/fish/completions/provisioner.fish",
     Argument(["shell"], type=Choice(["bash", "zsh", "fish"])),
 )
 

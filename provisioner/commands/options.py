@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -120,12 +121,39 @@ class Command(click.Command):
             return self.function()(folder=invocation.folder, console=console, **self.fixed, **options)
 
 
+class UnknownCommand(click.UsageError):
+    """The command line names a command that does not exist. ``remedy`` says what to write instead."""
+
+    def __init__(self, ctx: click.Context, name: str, commands: Collection[str]) -> None:
+        from provisioner.spelling import did_you_mean
+
+        super().__init__(f"No such command {name!r}.{did_you_mean(name, commands)}", ctx)
+        self.remedy = OTHER_NAMES.get(name, "") if ctx.parent is None else ""
+
+
+OTHER_NAMES = {
+    "help": "To see the commands: provisioner --help",
+    "version": "To see the version: provisioner --version",
+    "restore": "To restore a backup, copy its files back while no run is at work: "
+    'see "Backups and restores" in provisioner/portals/README.md.',
+}
+"""What to do instead of some commands that users of other programs expect."""
+
+
 class Group(click.Group):
     """A group of commands; its help lists them in the order of their declaration."""
 
     def declare(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
         """Add a :class:`Command` to the group. That class explains ``target``, ``params`` and ``fixed``."""
         self.add_command(Command(name, target, help, *params, **fixed))
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise UnknownCommand(ctx, args[0], self.commands)
+        return super().resolve_command(ctx, args)
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -143,6 +171,20 @@ def _without_twins(items: Iterable[CompletionItem]) -> list[CompletionItem]:
         for item in items
         if not item.value.startswith("-") or len(item.value) == 2 or item.value[1] == "-"
     ]
+
+
+def _remember_log(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
+    """Store the file of ``--log`` in the :class:`Invocation`. Raises ``UsageError`` if it is not one file."""
+    given = [*([context.obj.log] if files and context.obj.log else []), *files]
+    if len(given) > 1:
+        raise click.UsageError("--log is given twice; the trace goes into one file.", context)
+    for file in given:
+        # Path("") is Path("."), a folder too
+        if os.path.isdir(file) or str(file) == "-":
+            raise click.UsageError(
+                f"--log needs the name of a file, and {str(file)!r} is none. For stderr: --verbose", context
+            )
+        context.obj.log = file
 
 
 def _remember(context: click.Context, option: click.Parameter, value: object) -> None:
@@ -172,8 +214,9 @@ GLOBAL_OPTIONS = (
         ["--log"],
         type=FILE,
         metavar="FILE",
+        multiple=True,
         expose_value=False,
-        callback=_remember,
+        callback=_remember_log,
         help="The same trace, into FILE.",
     ),
 )
@@ -212,14 +255,28 @@ FORMAT_FILES = tuple(
     click.Option([f"--{name}"], type=FILE, metavar="FILE", help=described.help)
     for name, described in FORMATS.items()
 )
+
+
+class AddressText(click.ParamType[str]):
+    """The address of a company or user, in UTF-8 even where the locale cannot show it."""
+
+    name = "address"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return os.fsencode(value).decode("utf-8", "surrogateescape")
+
+
 TARGETS = TerraformOption(
     ["--target", "targets"],
+    type=AddressText(),
     multiple=True,
     metavar="ADDRESS",
     help="Only this company, with its users, or this user; repeatable.",
 )
 EXCLUDES = TerraformOption(
     ["--exclude", "excludes"],
+    type=AddressText(),
     multiple=True,
     metavar="ADDRESS",
     help="Leave this company or user out (company:NUMBER, user:E-MAIL); repeatable.",

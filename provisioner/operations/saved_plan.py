@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from provisioner import __version__
-from provisioner.errors import StalePlan, UsageError
+from provisioner.errors import ProvisionerError, StalePlan, UsageError
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.operations.pipeline import PlannedWorkspace, Selection
 from provisioner.planning.plan_document import SavedPlan
@@ -31,7 +31,10 @@ def read_plan(file: Path) -> tuple[str, SavedPlan]:
     if len(content) > MAX_PLAN_BYTES:
         raise UsageError(f"{file} is too large for a plan.", "Make a new one: provisioner plan --out FILE")
     text = content.decode("utf-8", errors="replace")
-    return text, from_json(text)
+    try:
+        return text, from_json(text)
+    except ProvisionerError as problem:
+        raise type(problem)(f"{file}: {problem.sentence}", problem.remedy) from problem
 
 
 def load_saved_plan(

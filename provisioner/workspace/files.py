@@ -118,7 +118,8 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def open_to_append(path: Path, heading: bytes) -> int:
-    """Open a file to append to it, readable only by its owner (mode 0600). Return the file descriptor.
+    """Open a file to append to it. Return the file descriptor. A new file is readable only by its owner (mode
+    0600); an existing file keeps its mode, because its owner chose it.
 
     ``heading`` is written into a new file. Raises :class:`WorkspaceError` if the file cannot be written, and
     for an existing file that does not begin with ``heading``, because appending would damage that file.
@@ -132,7 +133,6 @@ def open_to_append(path: Path, heading: bytes) -> int:
                 raise WorkspaceError(
                     f"{path} is there already and was written by something else.", "Name another file."
                 )
-            os.chmod(path, 0o600)
             if not found:
                 os.write(descriptor, heading)
         except BaseException:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -27,8 +27,11 @@ from smtp_support import CUT, smtp_server
 
 from provisioner.cli import cli, run
 from provisioner.commands.options import Command, Group
+from provisioner.ledger.ledger import Ledger
+from provisioner.operations.open import utc_now
 from provisioner.render.commands import COMMANDS, in_folder
 from provisioner.render.formats import FORMATS
+from provisioner.storage.sqlite import SqliteDatabase
 
 
 def test_the_home_folder_is_empty(empty_home: Path) -> None:
@@ -99,6 +102,13 @@ def test_wrong_usage_is_64_and_never_2(shell: Shell, words: list[str]) -> None:
         (["apply", "--parallelism"], "To see what it takes: provisioner apply --help"),
         (["serve", "--rate", "many"], "'many' is not a valid number."),
         (["serve", "--host", ""], "Name the address to listen at"),
+        (["plan", "-C", "o"], "Write it before the command: provisioner -C FOLDER plan"),
+        (["mail", "status", "--chdir", "o"], "before the command: provisioner -C FOLDER mail status"),
+        (["plann"], "No such command 'plann'. Did you mean \"plan\"?\n"),
+        (["mail", "staus"], "No such command 'staus'. Did you mean \"status\"?\n"),
+        (["help"], "To see the commands: provisioner --help"),
+        (["version"], "To see the version: provisioner --version"),
+        (["restore"], '"Backups and restores" in provisioner/portals/README.md'),
         (["-C"], "To see what it takes: provisioner --help"),
     ],
 )
@@ -317,6 +327,17 @@ def test_completion_prints_a_script_for_each_shell(shell: Shell, tmp_path: Path,
     assert not re.search(r"%\(\w+\)s", said.out)
 
 
+def test_no_line_of_a_help_is_wider_than_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    paths = [[], *([name] for name in cli.commands)]
+    for name, group in cli.commands.items():
+        paths += [[name, verb] for verb in getattr(group, "commands", ())]
+    assert ["mail", "settle"] in paths
+    for words in paths:
+        for line in shell(*words, "--help").out.splitlines():
+            assert len(line) <= 80, line
+
+
 # --- saved plans ---
 
 
@@ -339,7 +360,7 @@ def test_a_file_that_is_no_plan_is_refused_with_a_sentence(
     for verb in ("show", "apply"):
         said = shell(verb, file)
         assert said.code in (1, 5, 64)
-        assert said.err.startswith("Error: ")
+        assert said.err.startswith(f"Error: {file}: This ")
 
 
 # --- targets ---
@@ -680,6 +701,22 @@ def test_history_names_each_run_and_each_step(applied: Shell) -> None:
     assert applied("history", "7").code == 64
     for number in ("0", "9" * 20):
         assert applied("history", number).code == applied("history", "--most", number).code == 64
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_history_says_that_a_killed_run_was_interrupted(applied: Shell, held: bool) -> None:
+    with closing(sqlite3.connect(applied.folder / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE run SET ended = NULL, outcome = ''")
+    database = SqliteDatabase(applied.folder / "ledger.db")
+    with closing(Ledger(database, utc_now)) as opened, opened.lock.hold("x") if held else nullcontext():
+        last = applied("history").out.splitlines()[-1].strip()
+    assert last == ("interrupted, or still at work" if held else "interrupted")
+
+
+def test_an_address_is_shown_in_utf_8_whatever_the_locale(applied: Shell) -> None:
+    done = process("provisioner plan --target company:é", applied.folder, LC_ALL="C", PYTHONUTF8="0")
+    assert done.returncode == 64
+    assert "The plan knows no company:\\xe9." in done.stderr
 
 
 def test_version_and_help_load_nothing_heavy() -> None:

@@ -256,14 +256,45 @@ def test_the_log_is_private_and_gets_longer_with_each_run(applied: Shell, tmp_pa
         os.umask(umask)
     assert log.stat().st_mode & 0o777 == 0o600
     once = log.read_bytes()
-    log.chmod(0o644)
     assert applied("plan", "--log", log).code == 0
     assert log.stat().st_mode & 0o777 == 0o600
     assert log.read_bytes().startswith(once)
     assert len(exchanges(log)) == 2 * once.count(b" sql ")
 
 
-@pytest.mark.parametrize("name", ["missing/trace.log", "clients", BAKERY, "provisioner.yaml", "pipe", ""])
+@pytest.mark.parametrize("content", ["", trace.HEADING])
+def test_a_log_that_exists_keeps_its_mode(applied: Shell, tmp_path: Path, content: str) -> None:
+    log = tmp_path / "trace.log"
+    log.write_text(content)
+    log.chmod(0o640)
+    assert applied("plan", "--log", log).code == 0
+    assert log.stat().st_mode & 0o777 == 0o640
+    assert exchanges(log)
+
+
+@pytest.mark.parametrize("name", ["", "-", ".", "clients"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_log_without_a_file_name_is_wrong_usage(
+    shell: Shell, name: str, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shell.folder)
+    log = ("--log", name)
+    said = shell(*log, "plan") if before else shell("plan", *log)
+    assert (said.code, said.out) == (64, "")
+    assert said.err.startswith("Error: --log needs the name of a file, and ")
+    assert not (shell.folder / "-").exists()
+
+
+def test_a_second_log_is_wrong_usage(shell: Shell, tmp_path: Path) -> None:
+    first, second = ("--log", tmp_path / "a"), ("--log", tmp_path / "b")
+    for words in ((*first, "plan", *second), (*first, *second, "plan"), ("plan", *first, *second)):
+        said = shell(*words)
+        assert said.code == 64
+        assert said.err.startswith("Error: --log is given twice; the trace goes into one file.")
+    assert not list(tmp_path.glob("[ab]"))
+
+
+@pytest.mark.parametrize("name", ["missing/trace.log", BAKERY, "provisioner.yaml", "pipe", "x" * 300])
 def test_a_log_that_cannot_be_written_is_refused_before_the_run(shell: Shell, name: str) -> None:
     os.mkfifo(shell.folder / "pipe")
     before = {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()}
