@@ -319,7 +319,7 @@ def test_client_disabled_during_a_run_stops_and_done_steps_are_found(
             return answer()
 
         remote.spoilt(spoil)
-        assert apply(remote.folder) == 1
+        assert apply(remote.folder) == 7
         assert "does not know this client" in capsys.readouterr().err
         assert remote.letters == {}
         remote.spoilt(lambda number, asked, answer: answer())

@@ -293,7 +293,7 @@ WRITE_POSTGRESQL = "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for
     ("url", "remedy"),
     [
         ("scim+http://id.example.fr/v2", "Write scim+https://id.example.fr/v2"),
-        ("HTTPS://portal.example.fr", WRITE_SQLITE),
+        ("HTTPS://portal.example.fr", 'Did you mean "https://portal.example.fr"?'),
         ("portal.db", WRITE_SQLITE),
         ("c:/portal.db", WRITE_SQLITE),
         ("portal.example.fr:443", WRITE_SQLITE),
