@@ -431,9 +431,9 @@ CODES: Mapping[str, Code] = {
     ),
     "portal-cannot-hold": Code(
         "The portal has no place for this",
-        "A SCIM server cannot store this value, so it is left out of the plan.",
+        "The portal (for example a SCIM server) cannot store this value, so it is left out of the plan.",
         PLANNING,
-        "Say which attribute holds it under portal: scim:, or load the extension schemas into the server.",
+        "With SCIM, say which attribute holds it under portal: scim:, or load the extension schemas.",
         f"{WARNING} {REFUSED}",
     ),
     "cut-off": Code(
