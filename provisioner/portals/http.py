@@ -259,6 +259,8 @@ class HttpClient:
                     return await self._try(request, token, deadline)
         how = "gave no usable answer" if attempts.outcome_unknown else "cannot be reached"
         remedy = "Try again in a while."
+        if not self._answered:
+            remedy = "Check that it runs, and portal: url: in provisioner.yaml. Then try again."
         if attempts.outcome_unknown and not self._answered and self.server.startswith("http://"):
             remedy += " If it speaks TLS, its address begins with https://."
         raise NoResponse(

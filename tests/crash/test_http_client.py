@@ -182,6 +182,7 @@ def test_lost_response_is_requested_again_a_few_times(fault: str) -> None:
     assert isinstance(outcome.problem, NoResponse)
     assert outcome.problem.outcome_unknown is (fault != "busy")
     # a plain request to a TLS server gets no other hint
+    assert outcome.problem.remedy.startswith("Check that it runs, and portal: url: in provisioner.yaml.")
     assert ("https://" in outcome.problem.remedy) is outcome.problem.outcome_unknown
     assert len(server.asked) == tries
     assert server.url in outcome.sentence
