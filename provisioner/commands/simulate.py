@@ -128,7 +128,7 @@ def _embedded_portal(folder: Path, clock: Clock) -> Iterator[SqlPortal]:
 def _user(portal: Portal, email: str) -> User:
     user = portal.snapshot().state.users.get(email_key(email))
     if user is None:
-        raise PortalError(f"Nobody has the e-mail {email} on this portal.", "provisioner portal users")
+        raise PortalError(f"No account of this portal has the e-mail {email}.", "provisioner portal users")
     return user
 
 

@@ -358,8 +358,8 @@ class HttpClient:
                     "If its certificate comes from an authority of your own, name that: "
                     "portal: {ca_file: FILE}",
                 )
-            # an SSLError without a library only means that the handshake was interrupted
-            if isinstance(cause, ssl.SSLError) and cause.library and "WANT" not in (cause.reason or ""):
+            # an SSLError with another number only means that the handshake was interrupted
+            if isinstance(cause, ssl.SSLError) and cause.errno in (ssl.SSL_ERROR_SSL, ssl.SSL_ERROR_EOF):
                 reason = cause.reason or cause.strerror
                 return PortalError(
                     f"{self.server} does not speak TLS as it should ({reason}). Nothing was sent.",
